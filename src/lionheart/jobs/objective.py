@@ -5,7 +5,7 @@ The cost is the number of MACs or weights on digital cores, or the time or energ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
@@ -15,7 +15,7 @@ from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.search import STRATEGIES, Objective, SearchSpec, count_digital
 from lionheart.search.objective import Moves
-from lionheart.system import MappingCost, SystemModel, TilePlan, load_platform
+from lionheart.system import MappingCost, SystemModel, load_platform
 from lionheart.units import format_si
 
 PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives that need a platform: field and unit
@@ -39,27 +39,21 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
         )
 
 
-def find_system(context: Context, tiles: Mapping[str, TileSpec] | None = None) -> SystemModel | None:
-    """Return the model of time and energy on the first platform in the settings, or None if no platform is set.
-
-    Args:
-        context: Context of the job. Its settings contain the platforms and the common tile.
-        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
-    """
+def find_system(context: Context) -> SystemModel | None:
+    """Return the model of time and energy on the first platform in the settings, or None if no platform is set."""
     platforms = context.settings.platforms
     if not platforms:
         return None
-    plan = TilePlan(context.settings.tile, tiles or {})
-    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=plan)
+    tile = context.settings.tile
+    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=tile)
 
 
-def make_objective(context: Context, name: str | None = None, tiles: Mapping[str, TileSpec] | None = None) -> Objective:
+def make_objective(context: Context, name: str | None = None) -> Objective:
     """Return the objective of a search: the cost to minimise, and the limit on the number of tiles.
 
     Args:
         context: Context of the job. Its settings contain the objective, the limit on the number of tiles and the platforms.
         name: Name of the objective; None = the objective in the settings.
-        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
 
     Raises:
         ConfigError: The objective needs a platform and the settings name none.
@@ -67,7 +61,7 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
     n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
-    system = find_system(context, tiles) if name in PRICED or len(list_levels(context.settings)) > 1 else None
+    system = find_system(context) if name in PRICED or len(list_levels(context.settings)) > 1 else None
     if name not in PRICED:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
         price_level = None if system is None else _price_levels_on(system)

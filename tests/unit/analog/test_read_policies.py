@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from exact_tiles import one_layer, seeded
 from scipy import stats
 from torch import Tensor, nn
 
@@ -41,19 +42,8 @@ STEP = 12 / 127
 pytestmark = pytest.mark.usefixtures("fixed_weights")
 
 
-def seeded(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def one_layer(digital: nn.Module, tile: TileSpec, input_range: float = 1.0) -> AnalogLayer:
-    """Return a copy of `digital` on tiles, in ``eval()``, without gradients, and with noise drawn anew for every output."""
-    model = nn.Sequential(copy.deepcopy(digital)).requires_grad_(False)
-    convert_to_analog_(model, LayerMapping({"0": Placement.ANALOG}), tile)
-    layer = model[0]
-    assert isinstance(layer, AnalogLayer)
-    layer.noise = NoiseSource(seeded(77), pool_size=0)
-    layer.analog_input_range.detach().fill_(input_range)
-    return layer.eval()
+def frozen_layer(digital: nn.Module, tile: TileSpec, input_range: float = 1.0) -> AnalogLayer:
+    return one_layer(digital, tile, input_range).requires_grad_(False)
 
 
 def on_chip(layer: AnalogLayer, seed: int = 1, t_inference: float = DAY) -> AnalogLayer:
@@ -123,7 +113,7 @@ def test_reads_with_little_noise_are_computed_one_by_one():
 def test_reads_without_noise_are_one_read():
     assert describe_read(QUIET.replace(n_reads=8)).n_reads == 1
     digital, x = nn.Linear(9, 4), torch.rand(6, 9, generator=seeded())
-    assert torch.equal(one_layer(digital, QUIET.replace(n_reads=8))(x), one_layer(digital, QUIET)(x))
+    assert torch.equal(frozen_layer(digital, QUIET.replace(n_reads=8))(x), frozen_layer(digital, QUIET)(x))
 
 
 def test_without_an_adc_reads_have_the_noise_of_their_mean():
@@ -136,7 +126,7 @@ def test_without_an_adc_reads_have_the_noise_of_their_mean():
 def test_the_noise_of_a_layer_falls_with_the_root_of_its_reads(name: str, k: int):
     digital = nn.Linear(8, 4, bias=False)
     x = torch.rand(1, 8, generator=seeded()).expand(20_000, 8)
-    spread = {n: one_layer(digital, NOISY.replace(dac_bits=None, **{name: n}))(x).std(dim=0) for n in (1, k)}
+    spread = {n: frozen_layer(digital, NOISY.replace(dac_bits=None, **{name: n}))(x).std(dim=0) for n in (1, k)}
     torch.testing.assert_close(spread[1] / spread[k], torch.full((4,), math.sqrt(k)), rtol=0.04, atol=0)
 
 
@@ -145,9 +135,9 @@ def test_noise_of_products_is_drawn_anew_in_each_read():
     digital, n = nn.Linear(8, 3, bias=False), 20_000
     tile = TileSpec.ideal().replace(input_noise=0.1, weight_read_noise=0.05)
     x = torch.rand(1, 8, generator=seeded()).expand(n, 8)
-    layer = one_layer(digital, tile)
+    layer = frozen_layer(digital, tile)
     literal = torch.stack([layer(x) for _ in range(4)]).mean(0)
-    found = one_layer(digital, tile.replace(n_reads=4))(x)
+    found = frozen_layer(digital, tile.replace(n_reads=4))(x)
     assert all(same_distribution(found[:, i], literal[:, i]) for i in range(3))
     assert not same_distribution(found[:, 0], layer(x)[:, 0])
 
@@ -156,9 +146,9 @@ def test_disturbed_products_with_little_output_noise_are_read_one_by_one():
     digital, n = nn.Linear(8, 3, bias=False), 5_000
     tile = QUIET.replace(input_noise=0.02)
     x = torch.rand(1, 8, generator=seeded()).expand(n, 8)
-    layer = one_layer(digital, tile)
+    layer = frozen_layer(digital, tile)
     literal = torch.stack([layer(x) for _ in range(4)]).mean(0)
-    found = one_layer(digital, tile.replace(n_reads=4))(x)
+    found = frozen_layer(digital, tile.replace(n_reads=4))(x)
     torch.testing.assert_close(found.mean(0), literal.mean(0), atol=0.002, rtol=0)
     torch.testing.assert_close(found.std(0), literal.std(0), rtol=0.1, atol=1e-4)
 
@@ -171,8 +161,8 @@ def test_repeated_rows_are_a_layer_with_repeated_rows(copies: int):
     """Currents of the copies add up: with converters alone, the outputs are those of the stacked layer over the copies."""
     digital = nn.Linear(5, 7, bias=False)
     x = torch.randn(50, 5, generator=seeded())
-    found = one_layer(digital, QUIET.replace(rows=5 * copies + 2, row_copies=copies))(x)
-    literal = one_layer(stacked(digital, copies), QUIET)(x.repeat(1, copies)) / copies
+    found = frozen_layer(digital, QUIET.replace(rows=5 * copies + 2, row_copies=copies))(x)
+    literal = frozen_layer(stacked(digital, copies), QUIET)(x.repeat(1, copies)) / copies
     torch.testing.assert_close(found, literal, rtol=1e-5, atol=1e-6)
 
 
@@ -180,9 +170,9 @@ def test_copies_saturate_where_their_sum_does():
     digital = nn.Linear(8, 3, bias=False)
     digital.weight.data.fill_(1.0)
     x = torch.full((1, 8), 0.9)  # a sum of 7.2: twice as much is beyond the bound of 12
-    found = one_layer(digital, QUIET.replace(row_copies=2))(x)
+    found = frozen_layer(digital, QUIET.replace(row_copies=2))(x)
     torch.testing.assert_close(found, torch.full((1, 3), 6.0))
-    assert float(one_layer(digital, QUIET)(x)[0, 0]) == pytest.approx(7.2, abs=0.1)
+    assert float(frozen_layer(digital, QUIET)(x)[0, 0]) == pytest.approx(7.2, abs=0.1)
     model = nn.Sequential(digital)
     convert_to_analog_(model, LayerMapping({"0": Placement.ANALOG}), QUIET.replace(row_copies=2))
     model[0].analog_input_range.fill_(1.0)
@@ -193,8 +183,8 @@ def test_copies_multiply_the_signal_at_equal_noise():
     """In units of the stacked layer the noise stays sigma, so in units of one copy it is ``sigma / r``."""
     digital, n = nn.Linear(5, 2, bias=False), 20_000
     x = torch.rand(1, 5, generator=seeded()).expand(n, 5)
-    found = one_layer(digital, NOISY.replace(row_copies=8))(x)
-    literal = one_layer(stacked(digital, 8), NOISY)(x.repeat(1, 8)) / 8
+    found = frozen_layer(digital, NOISY.replace(row_copies=8))(x)
+    literal = frozen_layer(stacked(digital, 8), NOISY)(x.repeat(1, 8)) / 8
     largest = digital.weight.detach().abs().amax(dim=1)
     expected = largest * math.sqrt(0.06**2 + STEP**2 / 12) / 8
     torch.testing.assert_close(found.std(0), expected, rtol=0.05, atol=0)
@@ -206,8 +196,8 @@ def test_copies_multiply_the_signal_at_equal_noise():
 def test_programmed_copies_are_those_of_a_programmed_stack(t_inference: float, compensation: str):
     digital = nn.Linear(4, 3, bias=False)
     tile = DEVICES.replace(row_copies=4, reference_inputs="rows", drift_compensation=compensation)
-    twin = one_layer(stacked(digital, 4), tile.replace(row_copies=1))
-    layer, x = one_layer(digital, tile), torch.rand(1, 4, generator=seeded())
+    twin = frozen_layer(stacked(digital, 4), tile.replace(row_copies=1))
+    layer, x = frozen_layer(digital, tile), torch.rand(1, 4, generator=seeded())
     found = torch.cat([on_chip(layer, i, t_inference)(x) for i in range(300)])
     literal = torch.cat([on_chip(twin, 5000 + i, t_inference)(x.repeat(1, 4)) / 4 for i in range(300)])
     if compensation == "none":
@@ -220,26 +210,26 @@ def test_wires_are_as_long_as_all_copies():
     digital = nn.Linear(6, 4, bias=False)
     x = torch.rand(20, 6, generator=seeded())
     tile = TileSpec.ideal().replace(ir_drop=1.0, wire_resistance=20.0)
-    found = one_layer(digital, tile.replace(row_copies=3))(x)
-    literal = one_layer(stacked(digital, 3), tile)(x.repeat(1, 3)) / 3
+    found = frozen_layer(digital, tile.replace(row_copies=3))(x)
+    literal = frozen_layer(stacked(digital, 3), tile)(x.repeat(1, 3)) / 3
     torch.testing.assert_close(found, literal, rtol=1e-5, atol=1e-6)
-    assert float((found - one_layer(digital, tile)(x)).abs().max()) > 1e-3
+    assert float((found - frozen_layer(digital, tile)(x)).abs().max()) > 1e-3
 
 
 def test_each_copy_has_its_own_input_noise():
     digital, n = nn.Linear(6, 2, bias=False), 20_000
     x = torch.rand(1, 6, generator=seeded()).expand(n, 6)
     tile = TileSpec.ideal().replace(input_noise=0.2, weight_read_noise=0.1)
-    found = one_layer(digital, tile.replace(row_copies=4))(x)
-    literal = one_layer(stacked(digital, 4), tile)(x.repeat(1, 4)) / 4
+    found = frozen_layer(digital, tile.replace(row_copies=4))(x)
+    literal = frozen_layer(stacked(digital, 4), tile)(x.repeat(1, 4)) / 4
     assert all(same_distribution(found[:, i], literal[:, i]) for i in range(2))
 
 
 def test_as_many_copies_as_fit():
-    layer = one_layer(nn.Linear(100, 60), NOISY.replace(row_copies=9, column_copies=9))
+    layer = frozen_layer(nn.Linear(100, 60), NOISY.replace(row_copies=9, column_copies=9))
     assert (layer.tile_in_use.row_copies, layer.tile_in_use.column_copies) == (2, 4)
     assert count_devices(layer.tile_in_use) == 8
-    whole = one_layer(nn.Linear(200, 200), NOISY.replace(row_copies=9, column_copies=9))
+    whole = frozen_layer(nn.Linear(200, 200), NOISY.replace(row_copies=9, column_copies=9))
     assert count_devices(whole.tile_in_use) == 1
 
 
@@ -267,8 +257,8 @@ def errors_of(layer: AnalogLayer, n_chips: int = 60) -> Tensor:
 )
 def test_errors_of_devices_fall_with_the_root_of_the_copies(changes: dict[str, int], build):
     digital = build()
-    one = errors_of(one_layer(digital, DEVICES)).std()
-    layer = one_layer(digital, DEVICES.replace(**changes))
+    one = errors_of(frozen_layer(digital, DEVICES)).std()
+    layer = frozen_layer(digital, DEVICES.replace(**changes))
     n = count_devices(layer.tile_in_use)
     assert n == math.prod(changes.values())
     assert float(one / errors_of(layer).std()) == pytest.approx(math.sqrt(n), rel=0.08)
@@ -292,7 +282,7 @@ def test_training_noise_is_divided_by_the_root_of_the_copies(kind: str):
     hwa = HWASpec(weight_noise_kind=kind, weight_noise=0.1, weight_clip=None)
     tile = TileSpec.ideal().replace(hwa=hwa, row_copies=4)
     x = torch.ones(1, 50)
-    layers = [one_layer(digital, each).train() for each in (tile, tile.replace(row_copies=1))]
+    layers = [frozen_layer(digital, each).train() for each in (tile, tile.replace(row_copies=1))]
     spread = [torch.cat([layer(x) for _ in range(200)]).std(dim=0).mean() for layer in layers]
     assert float(spread[1] / spread[0]) == pytest.approx(2, rel=0.04)
 
@@ -301,7 +291,7 @@ def test_training_noise_is_divided_by_the_root_of_the_copies(kind: str):
 def test_training_has_the_output_noise_of_the_reads(drops: bool, expected: int):
     tile = NOISY.replace(n_reads=16, hwa=HWASpec(weight_noise=0.0, weight_clip=None, output_noise=not drops))
     digital, x = nn.Linear(9, 4, bias=False), torch.ones(1, 9).expand(5000, 9)
-    spread = [one_layer(digital, each).train()(x).std(0).mean() for each in (tile.replace(n_reads=1), tile)]
+    spread = [frozen_layer(digital, each).train()(x).std(0).mean() for each in (tile.replace(n_reads=1), tile)]
     if drops:
         assert float(spread[0]) == float(spread[1]) == 0.0  # without output noise every read is the same
     else:
@@ -313,7 +303,7 @@ def test_copies_on_columns_with_little_noise_are_read_one_by_one():
     digital = nn.Linear(6, 5)
     tile = QUIET.replace(device=DeviceSpec.pcm(), column_copies=3)
     assert not merges_copies(tile)
-    layer = on_chip(one_layer(digital, tile))
+    layer = on_chip(frozen_layer(digital, tile))
     ((weights, scale),) = layer.take_read().weights
     assert weights.shape == (3, 5, 6)
     x = torch.rand(20, 6, generator=seeded())
@@ -329,7 +319,7 @@ def test_copies_on_columns_with_little_noise_are_read_one_by_one():
 def test_vectors_take_copies_on_columns_that_are_read_one_by_one():
     digital = nn.Conv2d(2, 4, 3, groups=2)
     tile = QUIET.replace(device=DeviceSpec.pcm(), column_copies=3, rows=40, cols=20)
-    layer = on_chip(one_layer(digital, tile))
+    layer = on_chip(frozen_layer(digital, tile))
     x = torch.rand(2, 2, 5, 5, generator=seeded())
     expected = layer(x)
     layer.use_tile_(tile.replace(bound_management="iterative"))
@@ -356,7 +346,7 @@ def test_drift_is_compensated_with_copies(inputs: str, drift: str):
         reference_inputs=inputs, drift_compensation=drift, row_copies=4, column_copies=2, n_reads=4, device_pairs=2
     )
     digital = nn.Linear(60, 60, bias=False)
-    layer = on_chip(one_layer(digital, tile))
+    layer = on_chip(frozen_layer(digital, tile))
     gain = float((layer.take_read().matrix() * digital.weight.detach()).sum() / digital.weight.detach().square().sum())
     assert gain == pytest.approx(1.0, abs=0.03)
 
@@ -414,11 +404,11 @@ def test_a_policy_can_change_after_the_conversion():
     convert_to_analog_(model, LayerMapping({"0": Placement.ANALOG}), QUIET)
     model[0].analog_input_range.fill_(1.0)
     set_tiles_(model.eval(), {"0": new})
-    assert torch.equal(model(x), one_layer(digital, new)(x))
+    assert torch.equal(model(x), frozen_layer(digital, new)(x))
     set_tiles_(model, {"0": new.replace(input_range="sample")})
-    assert torch.equal(model(x), one_layer(digital, new.replace(input_range="sample"))(x))
+    assert torch.equal(model(x), frozen_layer(digital, new.replace(input_range="sample"))(x))
     set_tiles_(model, {"0": QUIET})
-    assert torch.equal(model(x), one_layer(digital, QUIET)(x))
+    assert torch.equal(model(x), frozen_layer(digital, QUIET)(x))
     assert "analog_digital_places" not in model[0].state_dict()
 
 

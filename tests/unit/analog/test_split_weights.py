@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from exact_tiles import one_layer, seeded
 from torch import Tensor, nn
 
 import lionheart
 from lionheart.analog import (
-    AnalogLayer,
     ColumnCalibration,
     analog_layers,
     calibrate_input_ranges_,
@@ -21,7 +21,6 @@ from lionheart.analog import (
     set_tiles_,
 )
 from lionheart.analog.calibration import find_uncalibrated, measure_saturation
-from lionheart.analog.noise import NoiseSource
 from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.graph.layer_types import find_projections
 from lionheart.mapping import LayerMapping, Placement
@@ -53,21 +52,6 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 each_layer = pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS)
 
 
-def seeded(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def one_layer(digital: nn.Module, tile: TileSpec, input_range: float = 3.0) -> AnalogLayer:
-    """Return a copy of `digital` on tiles, in ``eval()``."""
-    model = nn.Sequential(copy.deepcopy(digital))
-    convert_to_analog_(model, LayerMapping({"0": Placement.ANALOG}), tile)
-    layer = model[0]
-    assert isinstance(layer, AnalogLayer)
-    layer.noise = NoiseSource(seeded(77), pool_size=0)
-    layer.analog_input_range.detach().fill_(input_range)
-    return layer.eval()
-
-
 def without_largest(digital: nn.Module, n: int) -> tuple[nn.Module, nn.Module]:
     """Return a copy of `digital` without its `n` largest weights, and one with nothing but them."""
     rest, largest = copy.deepcopy(digital), copy.deepcopy(digital)
@@ -92,10 +76,12 @@ def test_digital_weights_are_exact(
     digital, x = build(), torch.randn(shape, generator=seeded()) * 2
     rest, largest = without_largest(digital, 3)
     tile = QUIET.replace(rows=8, cols=4, bound_management="iterative" if vectors else "none")
-    layer = one_layer(digital, tile.replace(digital_weights=3)).train(training)
-    expected = one_layer(rest, tile).train(training)(x) + largest(x)
+    layer = one_layer(digital, tile.replace(digital_weights=3), input_range=3.0).train(training)
+    expected = one_layer(rest, tile, input_range=3.0).train(training)(x) + largest(x)
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
-    assert float((layer(x) - one_layer(digital, tile)(x)).detach().abs().max()) > 1e-3  # steps and scales are others
+    assert (
+        float((layer(x) - one_layer(digital, tile, input_range=3.0)(x)).detach().abs().max()) > 1e-3
+    )  # steps and scales are others
 
 
 @each_layer
@@ -118,13 +104,13 @@ def test_the_largest_weights_are_chosen_at_conversion_and_kept():
     digital = nn.Linear(6, 4)
     with torch.no_grad():
         digital.weight[2, 5], digital.weight[1, 0] = 9.0, -8.0
-    layer = one_layer(digital, QUIET.replace(digital_weights=2))
+    layer = one_layer(digital, QUIET.replace(digital_weights=2), input_range=3.0)
     assert layer.analog_digital_places.tolist() == [[1, 2], [0, 5]]
     assert float(layer.analog_weight_bound.max()) < 1  # limits and scales do not count them
     with torch.no_grad():
         layer.weight[0, 0] = 20.0
     assert layer.analog_digital_places.tolist() == [[1, 2], [0, 5]]
-    again = one_layer(nn.Linear(6, 4), QUIET.replace(digital_weights=2))
+    again = one_layer(nn.Linear(6, 4), QUIET.replace(digital_weights=2), input_range=3.0)
     again.load_state_dict(layer.state_dict())
     assert again.analog_digital_places.tolist() == [[1, 2], [0, 5]]
     x = torch.randn(3, 6, generator=seeded())
@@ -137,7 +123,7 @@ def test_digital_weights_of_a_digital_state_are_chosen_from_it():
     digital = nn.Linear(6, 4)
     with torch.no_grad():
         digital.weight[3, 2] = -7.0
-    layer = one_layer(nn.Linear(6, 4), QUIET.replace(digital_weights=1))
+    layer = one_layer(nn.Linear(6, 4), QUIET.replace(digital_weights=1), input_range=3.0)
     layer.load_state_dict(digital.state_dict())
     assert layer.analog_digital_places.tolist() == [[3], [2]]
     assert float(layer.analog_weight_bound.max()) < 1
@@ -155,7 +141,9 @@ def test_conversion_back_leaves_no_trace():
 
 def test_all_weights_may_be_digital():
     digital, x = nn.Linear(3, 2), torch.randn(5, 3, generator=seeded())
-    torch.testing.assert_close(one_layer(digital, TileSpec.pcm(digital_weights=99, output_noise=0.0))(x), digital(x))
+    torch.testing.assert_close(
+        one_layer(digital, TileSpec.pcm(digital_weights=99, output_noise=0.0), input_range=3.0)(x), digital(x)
+    )
 
 
 @pytest.mark.parametrize("clip", [{"weight_clip": 0.5}, {"weight_clip_sigma": 1.0, "weight_clip": None}], ids=str)
@@ -227,7 +215,7 @@ def test_digital_weights_can_change_after_the_conversion():
     model[0].analog_input_range.fill_(3.0)
     for n in (4, 2, 0):
         set_tiles_(model.eval(), {"0": QUIET.replace(digital_weights=n)})
-        assert torch.equal(model(x), one_layer(digital, QUIET.replace(digital_weights=n))(x))
+        assert torch.equal(model(x), one_layer(digital, QUIET.replace(digital_weights=n), input_range=3.0)(x))
     assert "0.analog_digital_places" not in model.state_dict()
 
 
@@ -272,7 +260,7 @@ def test_samples_of_zeros_give_the_bias(name: str):
 def test_noise_scales_with_the_sample():
     digital = nn.Linear(8, 3, bias=False)
     tile = TileSpec.ideal().replace(output_noise=0.06, input_range="sample")
-    layer = one_layer(digital, tile)
+    layer = one_layer(digital, tile, input_range=3.0)
     x = torch.rand(1, 8, generator=seeded()).expand(20_000, 8)
     spread = [layer(x * size).std(0) for size in (1.0, 5.0)]
     expected = 0.06 * digital.weight.detach().abs().amax(dim=1) * x.max()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from kills import KilledError, kill_at
 from torch import nn
 
 from conftest import TinyData
@@ -52,18 +53,6 @@ def run(net: nn.Module, data: TinyData, spec: TrainSpec, **settings: Any) -> Tra
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
     return [n for n, tensor in one.state_dict().items() if not torch.equal(tensor, other.state_dict()[n])]
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-def kill_at(epoch: int) -> Callable[[int], None]:
-    def before_epoch(current: int) -> None:
-        if current == epoch:
-            raise KilledError
-
-    return before_epoch
 
 
 # ------------------------------------------------------------------------------------------------------------ warm-up

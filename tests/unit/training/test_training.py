@@ -1,12 +1,12 @@
 """A loop that can be killed and resumed exactly, and files that are whole or refused."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from kills import KilledError, kill_at
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -294,18 +294,6 @@ class RecordingProgress:
 
 
 # ------------------------------------------------------------------------------------------------- killed and resumed
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-def kill_at(epoch: int) -> Callable[[int], None]:
-    def before_epoch(current: int) -> None:
-        if current == epoch:
-            raise KilledError
-
-    return before_epoch
 
 
 @pytest.fixture

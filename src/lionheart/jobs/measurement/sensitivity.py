@@ -57,8 +57,8 @@ def measure_level_increases(
 ) -> list[dict[str, float]]:
     """For each read policy and projection, return the loss increase with only this projection on tiles, at this policy.
 
-    The loss increase is that of `measure_loss_increase`. All policies see the same samples and the same random streams. A policy
-    that leaves the tiles of a projection as another one does, because no rows or columns are idle, is not measured.
+    The loss increase is that of `measure_loss_increase`. All policies use the same samples and random streams. A policy that
+    leaves the tiles of a projection as another one does, because no rows or columns are idle, is not measured.
 
     Args:
         context: Context of the job. The task's network is not changed.
