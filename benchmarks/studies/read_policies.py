@@ -9,16 +9,17 @@ Run: python benchmarks/studies/read_policies.py cifar10/resnet8
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
+from typing import Any
 
 import torch
+from torch import nn
 
 from lionheart.analog import calibrate_input_ranges_, convert_to_analog_
-from lionheart.copies import copy_model
 from lionheart.data import call_model, read_first, take_samples
 from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
-from lionheart.jobs.samples import calibration_pass
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_graph
 from lionheart.rng import RandomStreams
@@ -43,9 +44,13 @@ def measure(task: Task, mapping: LayerMapping, tile: TileSpec, n_samples: int, n
     """Return the drop of each chip against the digital network [pp]."""
     samples = take_samples(task.validation, n_samples)
     digital = evaluate_accuracy(task.model, samples, task.metric)
-    model = convert_to_analog_(copy_model(task.model), mapping, tile)
+    model = convert_to_analog_(copy.deepcopy(task.model), mapping, tile)
     inputs = read_first(task.train_batches, torch.Generator().manual_seed(seed))[0]
-    calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True, warn_of_clipping=False)
+
+    def run(net: nn.Module) -> Any:
+        return call_model(net, inputs)
+
+    calibrate_input_ranges_(model, run, digitally=True, warn_of_clipping=False)
     [found] = evaluate_over_chips(
         model,
         samples,
@@ -53,7 +58,7 @@ def measure(task: Task, mapping: LayerMapping, tile: TileSpec, n_samples: int, n
         times=[DAY],
         n_chips=n_chips,
         streams=RandomStreams(seed),
-        run_calibration=calibration_pass(task),
+        run_calibration=run,
     )
     return [100 * (digital - score) for score in found.scores]
 

@@ -586,7 +586,7 @@ def test_mapping_is_exported_as_json(finished: Path, tmp_path: Path):
     result = lionheart_command("export", finished, "--to", "json")
     assert result.exit_code == 0
     assert result.stdout == (finished / "mapping.json").read_text()
-    assert "placements only. The retrained weights and the tile settings are in" in result.stderr
+    assert "placements and read policies. The weights and the tile settings are in" in result.stderr
     assert lionheart_command("export", finished, "--to", "json", "--out", tmp_path / "mapping.json").stdout == ""
     assert LayerMapping.load(tmp_path / "mapping.json") == LayerMapping.load(finished / "mapping.json")
 
