@@ -36,7 +36,8 @@ def render_settings() -> str:
         "",
         "Generated from the code by `make docs`. `--config` of `lionheart map` and `lionheart pareto` reads a TOML file with",
         "these tables, and `--set search.n_chips=20` changes one setting. Flags override the file.",
-        "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
+        "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (none: "
+        "`torch.compile` for evaluations and retrainings of at least 2e12 MACs, if a C++ compiler is installed).",
     ]
     for table, spec in TABLES:
         summary = (spec.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import final
 
 from lionheart.candidates import Candidate
+from lionheart.data import BatchSource
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import Backend, find_backend
 from lionheart.jobs.bound import recall_max_drop
@@ -66,3 +67,12 @@ class Context:
         Projections that must stay digital are included.
         """
         return {each.node.fqn: each.partition for each in self.candidates}
+
+    def count_macs(self, batches: BatchSource, n_passes: int) -> float:
+        """Return the number of MACs of forward passes, at least; batches of unknown size count as one sample.
+
+        Args:
+            batches: Source of the batches of the passes.
+            n_passes: Number of passes.
+        """
+        return float(self.graph.macs) * n_passes * (getattr(batches, "batch_size", None) or 1)

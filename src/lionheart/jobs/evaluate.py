@@ -11,7 +11,7 @@ from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check
 from lionheart.evaluation import Subject, check_first_batches, evaluate_over_chips, naming_data
 from lionheart.files import sha256_file
 from lionheart.jobs.checks import list_splits
-from lionheart.jobs.measurement.chips import compiling
+from lionheart.jobs.measurement.compiling import compiling
 from lionheart.jobs.result import load_result
 from lionheart.jobs.result import open_finished as open_finished
 from lionheart.jobs.samples import calibration_pass

@@ -24,7 +24,8 @@ from lionheart.data import BatchSource, device_of, take_samples
 from lionheart.evaluation import Subject, evaluate_over_chips, explain_step, score_samples
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import calibrate_on_training_batch_, set_input_ranges_
-from lionheart.jobs.measurement.chips import compiling, drop_of
+from lionheart.jobs.measurement.chips import drop_of
+from lionheart.jobs.measurement.compiling import compiling
 from lionheart.jobs.samples import calibration_pass, split_validation
 from lionheart.rng import RandomStreams
 from lionheart.runs import TrainTrace
@@ -69,7 +70,9 @@ def retrain(
         batches = add_teacher_outputs(batches, copy_model(context.task.model), training)
         loss = distillation_loss(loss, training)
     work = _Retraining(context, model, context.streams.scope("retraining", index))
-    with compiling(model, _count_passes(context), enabled=context.settings.compile):
+    n_steps = _count_passes(context)
+    n_macs = 3 * context.count_macs(batches, n_steps)  # the gradients cost two more passes
+    with compiling(model, n_steps, enabled=context.settings.compile, n_macs=n_macs):
         trace = train(
             model,
             batches,

@@ -56,8 +56,10 @@ class MapSettings(Spec):
     backend: str = Field(
         "lionheart", description="simulator of the analog layers: lionheart, or aihwkit if it is installed"
     )
-    compile: bool = Field(
-        False, description="use torch.compile for long evaluations and retrainings; requires a C++ compiler"
+    compile: bool | None = Field(
+        None,
+        description="whether long evaluations and retrainings use torch.compile, which requires a C++ compiler; None = if one "
+        "is installed, for those of at least 2e12 MACs",
     )
 
     @classmethod
@@ -115,6 +117,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "n_chips_final": 10,
             "guarantee": 0.95,
             "strategy": "levels-training-free",
+            "report_times": (1.0, 86_400.0, 31_536_000.0),
         },
         "tile": {
             "column_calibration": "affine",

@@ -4,10 +4,13 @@ import copy
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from lionheart.analog import (
     analog_layers,
@@ -20,7 +23,7 @@ from lionheart.analog import (
 )
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.evaluation import ChipEnsemble
-from lionheart.jobs.measurement.chips import compiling
+from lionheart.jobs.measurement.compiling import compiling
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 
@@ -256,3 +259,31 @@ def test_only_enough_passes_are_compiled():
     with pytest.raises(KeyError), compiling(model, 10_000, enabled=True):
         raise KeyError
     assert model._compiled_call_impl is None
+
+
+def test_undecided_long_passes_are_compiled_where_a_compiler_is_installed(monkeypatch, tmp_path: Path):
+    model, _ = on_tiles("linear", QUIET)
+    for n_passes, n_macs, expected in [(1_000, 3e12, True), (1_000, 1e12, False), (10, 3e12, False)]:
+        with compiling(model, n_passes, enabled=None, n_macs=n_macs):
+            assert (model._compiled_call_impl is not None) == expected
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with compiling(model, 1_000, enabled=None, n_macs=3e12):
+        assert model._compiled_call_impl is None
+    with compiling(nn.Linear(2, 2), 1_000, enabled=None, n_macs=3e12):
+        assert model._compiled_call_impl is None
+
+
+def test_a_network_runs_eagerly_if_the_compiler_fails(monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise TorchDynamoException("no such instruction\nmore")
+
+    model, x = on_tiles("linear", QUIET)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    expected = model(x)
+    with compiling(model, 1_000, enabled=None, n_macs=3e12):
+        with pytest.warns(UserWarning, match="torch.compile failed, so the network runs eagerly: no such instruction$"):
+            assert torch.equal(model(x), expected)
+        assert torch.equal(model(x), expected)
+    with compiling(model, 1_000, enabled=True), pytest.raises(TorchDynamoException):
+        model(x)

@@ -23,7 +23,8 @@ from lionheart.experimental.pareto.records import (
 from lionheart.jobs.bound import find_bounds
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import calibrate_on_training_batch_
-from lionheart.jobs.measurement.chips import compiling, digital_accuracy
+from lionheart.jobs.measurement.chips import digital_accuracy
+from lionheart.jobs.measurement.compiling import compiling
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.jobs.objective import find_system, make_objective
 from lionheart.jobs.samples import calibration_pass
@@ -239,7 +240,8 @@ class ParetoJob:
         model = self.context.backend.convert_(copy_model(task.model), mapping, settings.tile)
         streams = self.context.streams.scope("pareto")
         calibrate_on_training_batch_(model, task, streams)
-        with compiling(model, len(batches) * n_chips, enabled=settings.compile):
+        n_passes = len(batches) * n_chips
+        with compiling(model, n_passes, enabled=settings.compile, n_macs=self.context.count_macs(batches, n_passes)):
             return evaluate_over_chips(
                 model,
                 batches,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog import compile_model_, uncompile_
 from lionheart.data import BatchSource, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.errors import ConfigError
@@ -25,6 +23,7 @@ from lionheart.evaluation import (
     score_samples,
 )
 from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.compiling import compiling
 from lionheart.jobs.samples import calibration_pass, split_validation
 from lionheart.metrics import Metric
 from lionheart.progress import Progress
@@ -34,7 +33,6 @@ from lionheart.tasks import Task
 _CLEAR = 0.95  # confidence level of an early stop; close to the bound, even a full evaluation is wrong half of the time
 _FEWEST_SAMPLES = 50  # smallest number of samples before an early stop
 _FINAL = ("validate", "test")  # final results, which `evaluate_run` repeats for a mapping alone
-_WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
@@ -190,7 +188,10 @@ class ChipEvaluator:
         label: str,
         is_enough: Callable[[list[Accuracy]], bool] | None = None,
     ) -> list[Accuracy]:
-        with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
+        n_passes = len(batches) * len(times) * n_chips
+        with compiling(
+            self.model, n_passes, enabled=self.settings.compile, n_macs=self.context.count_macs(batches, n_passes)
+        ):
             return evaluate_over_chips(
                 self.model,
                 batches,
@@ -257,25 +258,6 @@ class ChipEvaluator:
             return False
         drops = [drop_of(each, reference, _CLEAR, None, self.task.metric) for each in found]
         return max(2 * each.drop_pp - each.drop_ucb_pp for each in drops) > self.context.max_drop
-
-
-@contextmanager
-def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
-    """Run the model under `torch.compile` inside the ``with`` block, if the block is long enough to save time.
-
-    Args:
-        model: Model to compile, changed in place; reverted at the end of the block.
-        n_passes: Number of forward passes in the block. With fewer than 1000 passes, the model is not compiled.
-        enabled: Whether compilation is allowed.
-    """
-    if not enabled or n_passes < _WORTH_COMPILING:
-        yield
-        return
-    compile_model_(model)
-    try:
-        yield
-    finally:
-        uncompile_(model)
 
 
 def drop_of(
