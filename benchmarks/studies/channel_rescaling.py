@@ -27,7 +27,7 @@ from lionheart.runs import ChannelRescaling
 from lionheart.tasks import Task, build_task
 
 DAY = 86_400.0
-STRENGTHS = (None, 0.25, 0.5, 0.75)
+STRENGTHS = (0.25, 0.5, 0.75)
 
 
 def measure(
@@ -64,12 +64,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--chips", type=int, default=2)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=STRENGTHS, help="strengths; none is measured first"
+    )
     args = parser.parse_args()
     print("| network | strength | drop | each chip | projections rescaled | largest spread before and after |")
     print("|---|---|---|---|---|---|")
     for name in args.tasks:
         task = build_task(name)
-        for strength in STRENGTHS:
+        for strength in (None, *args.strengths):
             drops, found = measure(task, strength, args.samples, args.chips, args.seed)
             folded = () if found is None else found.folded
             n_rescaled = len({consumer for each in folded for consumer in each.consumers})
