@@ -78,7 +78,7 @@ def _keep(book: ChannelBook, func: Any, args: tuple[Any, ...], kwargs: dict[str,
 
 def _reshape(book: ChannelBook, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
     labels = book.labels(args[0])
-    if labels is None or not result.is_floating_point():
+    if labels is None or isinstance(args[1], torch.dtype):
         return False
     book.set_labels(result, labels.reshape(result.shape))
     return True

@@ -62,6 +62,7 @@ BLOCKED = {
     "mean over channels": (lambda net, x: x.mean(1, keepdim=True).expand(5, 8), "'avg_pool' follows"),
     "square": (lambda net, x: x * x, "'mul' joins it"),
     "padding with ones": (lambda net, x: F.pad(x, (0, 0, 1, 0), value=1.0), "'constant_pad_nd' follows"),
+    "other numbers": (lambda net, x: x.view(torch.int32).float(), "'view' follows"),
     "later write": (lambda net, x: x.view(5, 8) if x.add_(1) is x else x, "'add' follows"),
 }
 
