@@ -167,7 +167,7 @@ def write_page(runs: list[dict[str, Any]]) -> str:
         "## Accuracy\n",
         accuracies,
         "\n*reads: most, mean*: the largest number of reads of a projection, and the mean over analog MACs. *confirmed*: whether the "
-        "hold-out test of\nthe run confirmed the bound with 95 % probability. *search, all*: on one thread, next to other work.\n",
+        "hold-out test of\nthe run confirmed the bound with 95 % probability. *search, all*: on one or two threads, next to other work.\n",
         "## Time and energy of one inference\n",
         costs,
         "\n*of it for policies*: what the read policies add to one plain read of each projection.\n",

@@ -123,9 +123,13 @@ class LevelShrink:
         self.plans, self.slope = plans, slope
 
     def __call__(self, mapping: LayerMapping, excess_pp: float) -> LayerMapping | None:
-        """Return the mapping of least cost whose drop is expected to be smaller by `excess_pp`; None if there is none."""
-        limit = self.plans.sum_of(mapping) - excess_pp / self.slope
-        found = self.plans.find(limit) if limit > 0 else None
+        """Return the mapping of least cost whose drop is expected to be smaller by `excess_pp`; None if there is none.
+
+        A small excess lowers the sum in proportion. An excess e of a drop D leaves the share exp(-e / D) of the sum, because D
+        has an error from the samples that better mappings share: a mapping of half the sum can be right for an excess above D.
+        """
+        total = self.plans.sum_of(mapping)
+        found = self.plans.find(total * math.exp(-excess_pp / (self.slope * total))) if total > 0 else None
         return found if found is not None and found.analog else None
 
 

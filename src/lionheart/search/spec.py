@@ -101,6 +101,7 @@ class SearchSpec(Spec):
             _ROWS.replace(column_copies=4),
             _ROWS.replace(column_copies=4, n_reads=4),
             _ROWS.replace(column_copies=16),
+            _ROWS.replace(column_copies=16, n_reads=4, device_pairs=2),
         ),
         min_length=1,
         description="read policies from which the strategies `levels` and `levels-training-free` choose for each projection, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from fake_problem import LEVELS, FakeProblem, make_candidates, search, start_mapping
@@ -145,10 +146,17 @@ class TestShrink:
         assert smaller.policies
         assert plans.sum_of(smaller) <= 0.75
 
-    def test_nothing_is_left_for_an_excess_as_large_as_the_drop(self):
+    def test_an_excess_above_the_drop_leaves_mappings_between_everything_and_nothing(self):
+        """A drop that the samples made too large once left a few projections, whatever a better policy of one would do."""
         loop = make_loop([0.5, 0.5])
         plans = LevelPlans(loop, loop.level_increases())
-        assert LevelShrink(plans, slope=1.0)(plans.find(1.0), 1.0) is None
+        shrink, whole = LevelShrink(plans, slope=1.0), plans.find(1.0)
+        found = [shrink(whole, excess) for excess in (0.5, 1.0, 1.5, 100.0)]
+        sums = [plans.sum_of(each) for each in found if each is not None]
+        assert found[-1] is None
+        assert len(sums) == 3
+        assert sums == sorted(sums, reverse=True)
+        assert sums[1] <= math.exp(-1.0)
 
     def test_a_search_leaves_its_own_way_to_smaller_mappings(self):
         loop = make_loop([1.0, 0.5, 0.25])
