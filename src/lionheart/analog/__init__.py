@@ -22,6 +22,7 @@ from lionheart.analog.compiled import compile_model_, running_eagerly, uncompile
 from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import ChipRead
+from lionheart.analog.rescaling import rescale_channels_
 from lionheart.analog.selection import (
     ChipState,
     Conversion,
@@ -56,6 +57,7 @@ __all__ = [
     "list_choices",
     "measure_saturation",
     "program_chip_",
+    "rescale_channels_",
     "running_eagerly",
     "seed_noise_",
     "select_projections",

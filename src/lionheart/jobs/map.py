@@ -10,16 +10,16 @@ from typing import final
 from torch import nn
 
 from lionheart.analog import convert_to_digital_
-from lionheart.candidates import Candidate, find_candidates, record_graph
+from lionheart.candidates import Candidate, find_candidates
 from lionheart.copies import copy_model
 from lionheart.data import BatchSource
-from lionheart.errors import ArtifactError, ConfigError, check_type
+from lionheart.errors import ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.bound import choose_bound, find_max_drop, recall_max_drop
 from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
-from lionheart.jobs.context import Context
+from lionheart.jobs.context import Context, open_context, require_network
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
 from lionheart.jobs.objective import check_objective, describe_wish, list_levels, make_objective
@@ -43,8 +43,8 @@ from lionheart.runs import (
     describe_environment,
 )
 from lionheart.runs.environment import find_environment_cautions
-from lionheart.runs.records import find_untried
 from lionheart.runs.summary import Caution
+from lionheart.runs.untried import find_untried
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import TilePlan, estimate_system, load_platform
 from lionheart.tasks import Task
@@ -130,40 +130,6 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
         return _MapJob(context, run, finish=finish).work()
-
-
-def open_context(
-    task: Task,
-    settings: MapSettings,
-    graph: LayerGraph,
-    candidates: tuple[Candidate, ...],
-    run: RunDirectory,
-    progress: Progress,
-) -> Context:
-    """Return a new context for a job. The job's journal is a file in the run directory `run`.
-
-    If the run directory contains no ``graph.json`` yet, the graph and the projections are written to this file.
-
-    Raises:
-        ArtifactError: The run was started with another network than the network that `graph` describes.
-    """
-    if not run.has("graph.json"):
-        run.write("graph.json", record_graph(graph, candidates))
-    require_network(run, graph)
-    return Context(task, settings, graph, candidates, run.journal, progress)
-
-
-def require_network(run: RunDirectory, graph: LayerGraph) -> None:
-    """Check that a run was started with the network that `graph` describes.
-
-    Raises:
-        ArtifactError: The projections listed in ``graph.json`` of the run directory differ from the projections in `graph`.
-    """
-    if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
-        raise ArtifactError(
-            f"{run.path}: the run belongs to another network: graph.json differs from the graph of the task's network",
-            hint="use the task with which the run was started",
-        )
 
 
 def prepare_run(
@@ -316,6 +282,7 @@ class _MapJob:
             refresh=refresh,
             holdout_tests=tests,
             guarantee=guarantee,
+            rescaling=context.rescaling,
             elapsed_s=self._search_s(found),
             final_figures_s=time.perf_counter() - self._begin,
         )

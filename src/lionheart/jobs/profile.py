@@ -22,6 +22,7 @@ from lionheart.jobs.checks import list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.map import prepare_run
 from lionheart.jobs.measurement.sensitivity import each_alone
+from lionheart.jobs.rescaling import rescale_task
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.jobs.times import choose_times
@@ -84,6 +85,11 @@ class Profile(Record):
     seed: int = Field(description="seed of all random streams")
     backend: str = Field(description="backend that computed the analog layers")
     tile: Annotated[TileSpec, BeforeValidator(_read_tile)] = Field(description="tile of the analog layers")
+    channel_rescaling: float | None = Field(
+        None,
+        description="strength of the channel rescaling of the network; left out without",
+        exclude_if=lambda value: value is None,
+    )
     n_projections: int = Field(description="number of projections to measure")
     digital: float = Field(description="mean score of the digital network")
     complete: bool = Field(False, description="whether all projections have been measured")
@@ -154,6 +160,7 @@ def profile_layers(
         seed=settings.seed,
         backend=settings.backend,
         tile=settings.tile,
+        channel_rescaling=settings.search.channel_rescaling,
         n_projections=sum(each.is_mappable for each in candidates),
         digital=task.metric.score_set(reference),
     )
@@ -163,7 +170,9 @@ def profile_layers(
     _require_same(journal.once("profile", Profile, lambda: empty), empty, journal.path)
     try:
         with naming_data(list_splits(task)):
-            return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+            rescaled, rescaling = rescale_task(task, settings, journal, progress)
+            context = Context(rescaled, settings, graph, candidates, journal, progress, rescaling)
+            return _measure(context, batches, empty, out)
     except Exception:
         if not any(journal.has(_key(each.node.fqn)) for each in candidates):
             journal.remove()  # a corrected call can use the same file

@@ -20,7 +20,7 @@ from lionheart.runs.environment import compare_environments, describe_environmen
 from lionheart.tasks import Task
 from lionheart.text import escape_controls
 
-_BEFORE_SEARCH = ("baseline", "bound")  # values in the journal that are no results of the search
+_BEFORE_SEARCH = ("baseline", "bound", "rescaling")  # values in the journal that are no results of the search
 
 
 def choose_run_dir(run_dir: Path | str | None, name: str) -> Path:

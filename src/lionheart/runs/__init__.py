@@ -25,6 +25,7 @@ from lionheart.runs.records import (
     TrainEvaluation,
     TrainTrace,
 )
+from lionheart.runs.rescaling import ChannelRescaling, RescaledChannels
 from lionheart.runs.summary import BoundCheck, Caution, PlatformSummary, SplitSummary, Summary
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Baseline",
     "BoundCheck",
     "Caution",
+    "ChannelRescaling",
     "CompensationTrial",
     "Decision",
     "DigitalBaseline",
@@ -44,6 +46,7 @@ __all__ = [
     "Journal",
     "PlatformSummary",
     "RefreshInterval",
+    "RescaledChannels",
     "Results",
     "RunDescription",
     "RunDirectory",

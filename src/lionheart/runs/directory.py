@@ -30,7 +30,8 @@ from lionheart.record import read_record, write_record
 from lionheart.runs.access import lock_file, require_plain_files, require_portable
 from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.journal import Journal
-from lionheart.runs.records import Environment, Results, RunDescription, find_untried
+from lionheart.runs.records import Environment, Results, RunDescription
+from lionheart.runs.untried import find_untried
 from lionheart.runs.upgrade import UPGRADES, list_mappable, upgrade, upgrade_run
 
 T = TypeVar("T")

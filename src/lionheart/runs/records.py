@@ -6,7 +6,6 @@ results`` generates the JSON schema of ``results.json`` from these classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -18,6 +17,7 @@ from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
 from lionheart.runs.guarantee import Guarantee
+from lionheart.runs.rescaling import ChannelRescaling
 from lionheart.runs.summary import Caution, Summary, summarise
 from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
@@ -251,6 +251,11 @@ class Results(Printable, Record):
         description="whether a sequential hold-out test confirmed the bound; None = not asked for",
         exclude_if=lambda value: value is None,
     )
+    rescaling: ChannelRescaling | None = Field(
+        None,
+        description="channels that were rescaled before the search; None = not asked for",
+        exclude_if=lambda value: value is None,
+    )
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
@@ -313,21 +318,6 @@ class Results(Printable, Record):
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         return Table(columns, tuple(rows), right=(metric.name, "drop"), sizes=sizes)
-
-
-def find_untried(results: Results, mappable: Sequence[str]) -> tuple[str, ...]:
-    """Return the projections that may run analog and that the search never tried.
-
-    The result is empty if a decision tried several projections together.
-
-    Args:
-        results: Results of the run.
-        mappable: Names of the projections that may run analog, in the order of the network.
-    """
-    tried = {decision.fqn for decision in results.decisions}
-    if any(fqn not in results.mapping.placements for fqn in tried):
-        return ()
-    return tuple(fqn for fqn in mappable if fqn not in tried and fqn not in results.notes)
 
 
 class Evaluation(Printable, Record):

@@ -150,7 +150,7 @@ def _describe_validation(results: Results) -> str:
 
 
 def write_remarks(results: Results) -> list[str]:
-    """Return sentences about the tile limit, the objective, the steps after the search and the hold-out test."""
+    """Return sentences about the tile limit, the objective, rescaled channels, later steps and the hold-out test."""
     notes, systems = results.notes, results.system
     on_tiles = describe_tiles(results.n_tiles, results.max_tiles)
     left = f"Digital because of the tile limit or the cost: {_count(len(notes), 'projection')}." if notes else ""
@@ -158,6 +158,7 @@ def write_remarks(results: Results) -> list[str]:
         f"The mapping needs {on_tiles}." if results.max_tiles is not None and results.mapping.analog else "",
         describe_objective(results.objective, systems[0].platform if systems else None),
         left,
+        "" if results.rescaling is None else f"{results.rescaling.describe().capitalize()}.",
         describe_compensation(results.tiles, len(results.mapping.analog)),
         describe_refresh(results.refresh, results.bound),
         _describe_guarantee(results) if results.guarantee is not None else _describe_holdout(results),

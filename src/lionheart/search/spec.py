@@ -107,6 +107,14 @@ class SearchSpec(Spec):
         description="read policies from which the strategies `levels` and `levels-training-free` choose for each projection, "
         "from the cheapest to the most expensive; other strategies use the settings of the tile",
     )
+    channel_rescaling: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="strength of a channel rescaling before the search: channels between a norm or projection and the "
+        "projections that read it are balanced by powers of two, which leaves the outputs of the network as they are; 1 = "
+        "equally large channels of the inputs, 0 = of the weights; None = no rescaling",
+    )
     tune_compensation: bool = Field(
         False,
         description="after the search, choose for each layer the cheapest column calibration, drift compensation and input "

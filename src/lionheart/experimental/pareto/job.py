@@ -13,7 +13,8 @@ from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
 from lionheart.jobs.bound import check_bounds, choose_bounds
 from lionheart.jobs.checks import list_splits
-from lionheart.jobs.map import open_context, prepare_run, require_network
+from lionheart.jobs.context import open_context, require_network
+from lionheart.jobs.map import prepare_run
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings

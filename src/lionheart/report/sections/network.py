@@ -70,6 +70,8 @@ def _explain_placements(data: ReportData) -> dict[str, str]:
     digital = {fqn for fqn, place in data.placements.items() if place is Placement.DIGITAL}
     reasons |= {fqn: note for fqn, note in data.results.notes.items() if fqn in digital}
     reasons |= {fqn: f"{reasons[fqn]}; {policy}" for fqn, policy in data.results.mapping.policies.items()}
+    for each in () if data.results.rescaling is None else data.results.rescaling.folded:
+        reasons |= {name: f"{reasons[name]}; inputs rescaled" for name in each.consumers if name in reasons}
     if data.results.holdout_tests:
         reasons |= dict.fromkeys(present & digital, "taken back: hold-out test")
     return reasons
