@@ -9,8 +9,9 @@ WORKERS ?= 2
 demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
 
+# Files run in the order of their names: pytest-xdist would begin those of few tests last, which take minutes each.
 test: check .venv/aihwkit ## all checks, then all tests
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed ## format, lint, types, imports between packages
 	$(BIN)/ruff format --check -q src tests benchmarks docs

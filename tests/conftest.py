@@ -4,11 +4,13 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads sleep instead of spinning
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ settings.load_profile("lionheart")
 if hasattr(providers, "_get_local_constants"):  # constants of the package's source would change with its every line
     _no_constants = providers._local_constants
     providers._get_local_constants = lambda: _no_constants
+
+# Typer builds all commands anew for each call in a test, which takes as long as a short command itself.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import TINY
+from commands import TINY, lionheart_command
 from fuzzing import fuzz, judge, raises_only
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +57,13 @@ SETTING_NAMES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fuzz")
+    """Return the working folder of all examples. The limit of time is for commands, not for imports of the first two."""
+    made = tmp_path_factory.mktemp("fuzz")
+    (made / "config.json").write_text(json.dumps(LLAMA))
+    for words in (("settings",), ("inspect", f"hf:{made}")):
+        result = lionheart_command(*words)
+        assert result.exit_code == 0, result.output
+    return made
 
 
 @fuzz(400)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import TINY, lionheart_command
+from commands import QUICK, lionheart_command
 from folders import read_tree
 from fuzzing import fuzz, judge
 from hypothesis import given
@@ -31,8 +31,8 @@ WRITES = ("run/.lock", "run/journal.jsonl", "run/report.html", "run/results.json
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run; tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "tiny.toml").write_text(TINY)
-    result = lionheart_command("map", TASK, "--config", folder / "tiny.toml", "--out", folder / "run")
+    (folder / "quick.toml").write_text(QUICK)
+    result = lionheart_command("map", TASK, "--config", folder / "quick.toml", "--out", folder / "run")
     assert result.exit_code == 0, result.output
     return folder / "run"
 

@@ -26,6 +26,26 @@ steps_per_epoch = 4
 learning_rate = 0.01
 """
 
+#: Settings of a run with the same steps in less time, for tests that resume a run again and again.
+QUICK = """
+[search]
+max_drop_pp = 60.0
+ranking = "weights"
+strategy = "lionheart"
+n_chips = 1
+n_chips_final = 1
+report_times = ["1h"]
+[tile]
+rows = 128
+cols = 32
+output_noise = 0.9
+column_calibration = "none"
+[train]
+max_epochs = 1
+steps_per_epoch = 1
+learning_rate = 0.01
+"""
+
 
 def lionheart_command(*arguments: str | Path) -> Result:
     """Run the command line at a width of 80 characters."""
