@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
+import numpy as np
 import pytest
 from fake_problem import (
     FakeProblem,
@@ -21,13 +23,31 @@ from fake_problem import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint
 
 from lionheart import registry
-from lionheart.search import STRATEGIES, Decision, Objective, SearchOutcome, count_digital
+from lionheart.search import STRATEGIES, Decision, Objective, SearchOutcome, count_digital, levels
 
 FORCED = ("all-analog", "first-last-digital")  # keep what they map, whatever it costs
 KEEPING = sorted(set(STRATEGIES) - {*FORCED, "all-digital"})
-LARGEST = {"exhaustive": 4}  # candidates in these tests, where fewer do: 15 mappings
+LARGEST = {"exhaustive": 4, "levels": 5, "levels-training-free": 5}  # candidates in these tests, where fewer do
+
+
+@pytest.fixture(scope="module", autouse=True)
+def solved_once() -> Iterator[None]:
+    """Each integer program is solved once, since replays ask for the same ones; tests/unit/search checks solutions."""
+    solve, known = levels._solve, {}
+
+    def solve_once(costs: np.ndarray, constraints: Sequence[LinearConstraint], bounds: Bounds) -> np.ndarray:
+        arrays = [costs, bounds.lb, bounds.ub, *itertools.chain(*((each.A, each.lb, each.ub) for each in constraints))]
+        key = tuple((np.shape(each), np.asarray(each, dtype=float).tobytes()) for each in arrays)
+        if key not in known:
+            known[key] = solve(costs, constraints, bounds)
+        return known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(levels, "_solve", solve_once)
+        yield
 
 
 def cut(name: str, damage_pp: list[float]) -> list[float]:
