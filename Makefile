@@ -7,7 +7,7 @@ WORKERS ?= 2
 .PHONY: demo test check bench golden docs results clean
 
 demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
-	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
+	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2 --set search.report_times=1s,1d,1y
 
 # Files run in the order of their names: pytest-xdist would begin those of few tests last, which take minutes each.
 test: check .venv/aihwkit ## all checks, then all tests

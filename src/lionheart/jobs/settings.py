@@ -117,7 +117,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "n_chips_final": 10,
             "guarantee": 0.95,
             "strategy": "levels-training-free",
-            "report_times": (1.0, 86_400.0, 31_536_000.0),
         },
         "tile": {
             "column_calibration": "affine",
