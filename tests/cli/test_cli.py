@@ -248,7 +248,7 @@ def test_schemas_are_those_of_what_is_written(copied: Path):
     assert result.exit_code == 0, result.output
     for name in ("results", "evaluation", "run"):
         found = set(json.loads(lionheart_command("schema", name).stdout)["properties"])
-        left_out = {"max_drop", "rescaling"} if name == "results" else set()  # of a relative bound, of rescaled channels
+        left_out = {"max_drop", "rescaling"} if name == "results" else set()  # written if the run has them
         assert left_out <= found
         assert set(read_json(copied / f"{name}.json")) - {"schema_version"} == found - {"schema_version"} - left_out
 
