@@ -11,22 +11,20 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from read_policies import measure_drops
 
-from lionheart.analog import calibrate_input_ranges_, convert_to_analog_, rescale_channels_
+from lionheart.analog import rescale_channels_
 from lionheart.candidates import find_candidates
-from lionheart.data import call_model, read_first, take_samples
+from lionheart.data import read_first
 from lionheart.devices import TileSpec
-from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.rng import RandomStreams
 from lionheart.runs import ChannelRescaling
 from lionheart.tasks import Task, build_task
 
-DAY = 86_400.0
 STRENGTHS = (0.25, 0.5, 0.75)
 
 
@@ -34,28 +32,12 @@ def measure(
     task: Task, strength: float | None, n_samples: int, n_chips: int, seed: int
 ) -> tuple[list[float], ChannelRescaling | None]:
     """Return the drop of each chip against the digital network, and the rescaled channels."""
-    samples, tile = take_samples(task.validation, n_samples), TileSpec.pcm(column_calibration="affine")
-    digital = evaluate_accuracy(task.model, samples, task.metric)
+    tile, model = TileSpec.pcm(column_calibration="affine"), copy.deepcopy(task.model)
     inputs = read_first(task.train_batches, torch.Generator().manual_seed(seed))[0]
-    model = copy.deepcopy(task.model)
     found = None if strength is None else rescale_channels_(model, inputs, strength)
     fqns = [each.node.fqn for each in find_candidates(task.trace(), tile) if each.is_mappable]
-    convert_to_analog_(model, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
-
-    def run(net: nn.Module) -> Any:
-        return call_model(net, inputs)
-
-    calibrate_input_ranges_(model, run, digitally=True, warn_of_clipping=False)
-    [accuracy] = evaluate_over_chips(
-        model,
-        samples,
-        task.metric,
-        times=[DAY],
-        n_chips=n_chips,
-        streams=RandomStreams(seed),
-        run_calibration=run,
-    )
-    return [task.metric.drop(digital, score) for score in accuracy.scores], found
+    mapping = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
+    return measure_drops(replace(task, model=model), mapping, tile, n_samples, n_chips, seed), found
 
 
 def main() -> None:

@@ -40,8 +40,10 @@ POLICIES = (
 )
 
 
-def measure(task: Task, mapping: LayerMapping, tile: TileSpec, n_samples: int, n_chips: int, seed: int) -> list[float]:
-    """Return the drop of each chip against the digital network [pp]."""
+def measure_drops(
+    task: Task, mapping: LayerMapping, tile: TileSpec, n_samples: int, n_chips: int, seed: int
+) -> list[float]:
+    """Return the drop of each chip against the digital network, in the unit of the metric's drop (pp for an accuracy)."""
     samples = take_samples(task.validation, n_samples)
     digital = evaluate_accuracy(task.model, samples, task.metric)
     model = convert_to_analog_(copy.deepcopy(task.model), mapping, tile)
@@ -60,7 +62,7 @@ def measure(task: Task, mapping: LayerMapping, tile: TileSpec, n_samples: int, n
         streams=RandomStreams(seed),
         run_calibration=run,
     )
-    return [100 * (digital - score) for score in found.scores]
+    return [task.metric.drop(digital, score) for score in found.scores]
 
 
 def main() -> None:
@@ -78,7 +80,7 @@ def main() -> None:
     print("|---|---|---|" + "---|" * len(PLATFORMS))
     for policy in POLICIES:
         mapping = everything.with_policies(dict.fromkeys(graph.fqns, policy))
-        drops = measure(task, mapping, tile, args.samples, args.chips, args.seed)
+        drops = measure_drops(task, mapping, tile, args.samples, args.chips, args.seed)
         times = [
             estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary().mapped.latency_s
             for name in PLATFORMS
