@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from lionheart.analog.converters import ColumnRead, average_reads, convert_inputs, full_scale
 from lionheart.analog.noise import NoiseSource
@@ -157,7 +157,7 @@ def _stop_on_cpu(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
 
 
 #: `_stop_on_cpu` as an operation that the compiler does not trace. Traced code stores masks, which is slower than inputs.
-_stop_opaquely = torch.library.custom_op(
+_stop_opaquely = library.custom_op(
     "lionheart::stop_where_clipped",
     _stop_on_cpu,
     mutates_args=(),
