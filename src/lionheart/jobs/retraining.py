@@ -71,7 +71,7 @@ def retrain(
         loss = distillation_loss(loss, training)
     work = _Retraining(context, model, context.streams.scope("retraining", index))
     n_steps = _count_passes(context)
-    n_macs = 3 * context.count_macs(batches, n_steps)  # the gradients cost two more passes
+    n_macs = 3 * context.count_macs(context.task.train_batches, n_steps)  # the gradients cost two more passes
     with compiling(model, n_steps, enabled=context.settings.compile, n_macs=n_macs):
         trace = train(
             model,
